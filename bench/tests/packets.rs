@@ -73,12 +73,12 @@ impl Port<HeapMemory> for LoopPort {
                     .copy_from_slice(bytes);
                 match &mut whole {
                     None => whole = Some(ChainBuilder::new(chunk)),
-                    Some(whole) => whole.push(pool.memory().segments(), chunk).unwrap(),
+                    Some(whole) => whole.push(pool.memory().buffers(), chunk).unwrap(),
                 }
             }
             let mut frame = whole.expect("no template is empty").finish();
             if bytes.len() > LONGEST {
-                pool.memory().segments().set_offload(&mut frame, SUPERFRAME);
+                pool.memory().buffers().set_offload(&mut frame, SUPERFRAME);
             }
             burst.push(frame);
         }

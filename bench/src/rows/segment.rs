@@ -155,7 +155,7 @@ impl Segments {
             .splitter
             .join(&parts, pool)
             .ok_or_else(|| Failure::new("a superframe does not fit into a chain"))?;
-        pool.memory().segments().set_offload(&mut frame, offload);
+        pool.memory().buffers().set_offload(&mut frame, offload);
         Ok(frame)
     }
 

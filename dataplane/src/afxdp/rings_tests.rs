@@ -304,7 +304,7 @@ impl Simulation {
         for mut frame in burst {
             self.received += 1;
             let stamp = stamp_of(pool.memory().bytes(&frame));
-            let chains = pool.memory().segments();
+            let chains = pool.memory().buffers();
             for (piece, expected) in chains.rest(&frame).zip(stamp + 1..) {
                 assert_eq!(
                     stamp_of(pool.memory().segment(&frame, piece)),
@@ -408,7 +408,7 @@ fn share(
     random: &mut Random,
     waiting: &mut [Vec<Frame>],
 ) {
-    let chains = pool.memory().segments();
+    let chains = pool.memory().buffers();
     chains.share(payload.chunk(), copies + 1);
     chains
         .rest(&payload)
@@ -430,7 +430,7 @@ fn share(
         // Some are copies without a payload in another chunk.
         let shared = SharedPayload::new(&payload, STRIDE.into()).filter(|_| random.below(4) > 0);
         if let Some(shared) = shared {
-            shared.link_to(pool.memory().segments(), chunk.chunk());
+            shared.link_to(pool.memory().buffers(), chunk.chunk());
         }
         let rest = shared.map_or(0, |shared| shared.len());
         let len = (LEN as u16 + 8, STRIDE);

@@ -67,7 +67,7 @@ impl FrameMemory for UmemMemory {
     }
 
     #[inline]
-    fn segments(&self) -> &BufferTable {
+    fn buffers(&self) -> &BufferTable {
         &self.buffers
     }
 

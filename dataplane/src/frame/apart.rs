@@ -48,14 +48,14 @@ mod tests {
         let segments = [segment(1, 100), segment(2, 200), segment(3, 300)];
         let mut segments = segments.into_iter();
         let mut chain = ChainBuilder::new(segments.next().unwrap());
-        let table = pool.memory().segments();
+        let table = pool.memory().buffers();
         segments.for_each(|segment| chain.push(table, segment).unwrap());
         let mut frame = chain.finish();
         // Ends inside of the last segment.
         pool.truncate(&mut frame, 350);
         let (mut rest, mut seen) = (Some(frame), Vec::new());
         while let Some(frame) = rest.take() {
-            let (first, after) = pool.memory().segments().split_first(frame);
+            let (first, after) = pool.memory().buffers().split_first(frame);
             seen.push((
                 first.len(),
                 pool.memory().bytes(&first)[0],

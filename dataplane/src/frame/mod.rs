@@ -299,7 +299,7 @@ pub trait FrameMemory {
     fn chunk_size(&self) -> usize;
 
     /// The records of the chunks: links between the segments of frames, offloads, references.
-    fn segments(&self) -> &BufferTable;
+    fn buffers(&self) -> &BufferTable;
 
     /// The bytes of the frame's first segment.
     fn bytes<'a>(&'a self, frame: &'a Frame) -> &'a [u8];
@@ -326,7 +326,7 @@ pub trait FrameMemory {
     #[inline]
     fn chunks(&self, frame: &Frame) -> usize {
         if frame.is_chained() {
-            count_chain(self.segments(), frame)
+            count_chain(self.buffers(), frame)
         } else {
             1
         }
@@ -334,7 +334,7 @@ pub trait FrameMemory {
 
     /// Copies the frame to the start of `to`, up to the length of `to`.
     fn read(&self, frame: &Frame, to: &mut [u8]) {
-        let segments = std::iter::once(frame.first()).chain(self.segments().rest(frame));
+        let segments = std::iter::once(frame.first()).chain(self.buffers().rest(frame));
         let mut to = to;
         for segment in segments {
             let bytes = self.segment(frame, segment);
@@ -361,7 +361,7 @@ pub trait FrameMemory {
     #[cold]
     fn crc32c(&self, frame: &Frame, range: Range<usize>) -> Crc32c {
         let (mut crc, mut at) = (Crc32c::default(), 0);
-        for segment in std::iter::once(frame.first()).chain(self.segments().rest(frame)) {
+        for segment in std::iter::once(frame.first()).chain(self.buffers().rest(frame)) {
             let bytes = self.segment(frame, segment);
             let [from, to] =
                 [range.start, range.end].map(|end| end.saturating_sub(at).min(bytes.len()));
@@ -387,7 +387,7 @@ fn sum_rest<M: FrameMemory + ?Sized>(
     range: Range<usize>,
 ) -> Sum {
     let mut at = frame.first().len();
-    for segment in memory.segments().rest(frame) {
+    for segment in memory.buffers().rest(frame) {
         let bytes = memory.segment(frame, segment);
         let from = range.start.saturating_sub(at).min(bytes.len());
         let to = range.end.saturating_sub(at).min(bytes.len());

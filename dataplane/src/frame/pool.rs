@@ -153,7 +153,7 @@ impl<M: FrameMemory> Pool<M> {
             "the frames are parts of the chunk"
         );
         let (chunk, start) = (whole.chunk(), whole.start());
-        self.memory.segments().share(chunk, count.into());
+        self.memory.buffers().share(chunk, count.into());
         // The offsets stay below the size of a chunk: the field does not overflow. The factors are
         // short, so that several tokens are made by one instruction.
         let first = Frame::part(chunk, start, len, rest).0;
@@ -177,7 +177,7 @@ impl<M: FrameMemory> Pool<M> {
     #[inline(never)]
     pub fn free_bulk(&mut self, frames: impl ExactSizeIterator<Item = Frame>) {
         let Self { memory, chunks } = self;
-        let (table, mut shared) = (memory.segments(), DeferredRelease::default());
+        let (table, mut shared) = (memory.buffers(), DeferredRelease::default());
         let mut frames = frames;
         let mut next = frames.next();
         while let Some(first) = next {
@@ -210,7 +210,7 @@ impl<M: FrameMemory> Pool<M> {
     #[cold]
     fn free_all(&mut self, frame: &Frame) {
         let Self { memory, chunks } = self;
-        let table = memory.segments();
+        let table = memory.buffers();
         table
             .rest(frame)
             .for_each(|segment| chunks.release(table, segment.chunk(), 1));
@@ -222,7 +222,7 @@ impl<M: FrameMemory> Pool<M> {
     #[cold]
     fn cut_rest(&mut self, frame: &mut Frame, keep: usize) {
         let Self { memory, chunks } = self;
-        let table = memory.segments();
+        let table = memory.buffers();
         let mut at = 0;
         for segment in table.rest(frame) {
             if at >= keep {
@@ -236,7 +236,7 @@ impl<M: FrameMemory> Pool<M> {
     /// Drops `times` references to all chunks of a shared frame, the first one included.
     pub(crate) fn release_shared(&mut self, frame: Frame, times: u32) {
         let Self { memory, chunks } = self;
-        let table = memory.segments();
+        let table = memory.buffers();
         let all = std::iter::once(frame.first()).chain(table.rest(&frame));
         all.for_each(|segment| chunks.release(table, segment.chunk(), times));
     }
@@ -246,13 +246,13 @@ impl<M: FrameMemory> Pool<M> {
     #[inline]
     pub(crate) fn defer_release(&mut self, chunk: u32, before: &mut DeferredRelease) {
         self.chunks
-            .defer_release(self.memory.segments(), chunk, 1, before);
+            .defer_release(self.memory.buffers(), chunk, 1, before);
     }
 
     /// Drops the references that were deferred.
     #[inline]
     pub(crate) fn flush_deferred(&mut self, deferred: DeferredRelease) {
-        self.chunks.flush_deferred(self.memory.segments(), deferred);
+        self.chunks.flush_deferred(self.memory.buffers(), deferred);
     }
 
     /// The number of free chunks that this pool owns.
@@ -308,11 +308,11 @@ mod tests {
         let mut payload = pool.alloc().unwrap();
         payload.set_extent(HEADROOM, 1000, 2048).unwrap();
         let shared = SharedPayload::new(&payload, 74).unwrap();
-        let table = pool.memory().segments();
+        let table = pool.memory().buffers();
         table.share(payload.chunk(), u32::from(count) + 1);
         let mut chunk = pool.alloc().unwrap();
         chunk.set_extent(0, 2048, 2048).unwrap();
-        shared.link_to(pool.memory().segments(), chunk.chunk());
+        shared.link_to(pool.memory().buffers(), chunk.chunk());
         let parts = pool.split(chunk, (50, 64), count, shared.len()).collect();
         (payload, parts)
     }
@@ -358,7 +358,7 @@ mod tests {
         let mut deferred = DeferredRelease::default();
         for part in later {
             // As completions: the header, then the payload.
-            let rest: Vec<_> = pool.memory().segments().rest(&part).collect();
+            let rest: Vec<_> = pool.memory().buffers().rest(&part).collect();
             pool.defer_release(part.chunk(), &mut deferred);
             rest.iter()
                 .for_each(|segment| pool.defer_release(segment.chunk(), &mut deferred));

@@ -365,7 +365,7 @@ impl Receiver {
                 return Err(DropReason::TooManySegments);
             };
             set_extent(&mut next, 0, self.chunk_size.min(len - at), self.chunk_size);
-            if let Err(next) = chain.push(pool.memory().segments(), next) {
+            if let Err(next) = chain.push(pool.memory().buffers(), next) {
                 pool.free(next);
                 pool.free(chain.finish());
                 return Err(DropReason::TooManySegments);
@@ -441,5 +441,5 @@ fn finish<M: FrameMemory>(
 }
 
 fn set_offload<M: FrameMemory>(frame: &mut Frame, offload: Offload, pool: &Pool<M>) {
-    pool.memory().segments().set_offload(frame, offload);
+    pool.memory().buffers().set_offload(frame, offload);
 }

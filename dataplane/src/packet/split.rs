@@ -223,7 +223,7 @@ impl Splitter {
         while let Some(mut next) = self.frames.pop_front() {
             let trimmed = next.trim_front(headers);
             debug_assert!(trimmed.is_ok(), "room for the headers");
-            if let Err(next) = chain.push(pool.memory().segments(), next) {
+            if let Err(next) = chain.push(pool.memory().buffers(), next) {
                 pool.free(next);
                 pool.free(chain.finish());
                 self.release(|frame| pool.free(frame));
@@ -294,7 +294,7 @@ impl Splitter {
                 self.message
                     .set_buffer(*buffers, bytes.as_mut_ptr(), bytes.len());
                 *buffers += 1;
-                chain.push(pool.memory().segments(), next).err()
+                chain.push(pool.memory().buffers(), next).err()
             });
             if let Some(rejected) = next {
                 pool.free(rejected);
@@ -322,7 +322,7 @@ impl Splitter {
                     checksum: ChecksumState::Valid,
                     ..Offload::default()
                 };
-                pool.memory().segments().set_offload(frame, verified);
+                pool.memory().buffers().set_offload(frame, verified);
             } else {
                 put16(bytes, checksum, 0);
             }
@@ -377,7 +377,7 @@ mod tests {
         let read = |frame: Frame| {
             let mut bytes = vec![0; frame.len()];
             pool.memory().read(&frame, &mut bytes);
-            let offload = pool.memory().segments().offload(&frame);
+            let offload = pool.memory().buffers().offload(&frame);
             pool.free(frame);
             (bytes, offload.checksum == ChecksumState::Valid)
         };
@@ -440,7 +440,7 @@ mod tests {
             pool.memory().read(&frame, &mut whole);
             assert_eq!(whole, bytes);
             assert_eq!(frame.first().len(), headers + size);
-            let rest: Vec<_> = pool.memory().segments().rest(&frame).collect();
+            let rest: Vec<_> = pool.memory().buffers().rest(&frame).collect();
             assert_eq!(rest.len(), len.div_ceil(size) - 1);
             let start = HEADROOM + headers as u16;
             assert!(rest.iter().all(|segment| segment.start() == start));

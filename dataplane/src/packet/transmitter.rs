@@ -320,7 +320,7 @@ fn set_bytes<M: FrameMemory>(
     mut next: usize,
     skip: usize,
 ) -> usize {
-    let rest = memory.segments().rest(frame);
+    let rest = memory.buffers().rest(frame);
     let mut skip = skip;
     for segment in std::iter::once(frame.first()).chain(rest) {
         let bytes = &memory.segment(frame, segment)[skip..];
@@ -341,7 +341,7 @@ fn header<M: FrameMemory>(memory: &M, frame: &Frame) -> Result<VnetHeader, DropR
     if !frame.has_offload() {
         return Ok(VnetHeader::default());
     }
-    let offload = memory.segments().offload(frame);
+    let offload = memory.buffers().offload(frame);
     VnetHeader::new(offload, bytes, frame.start()).map_err(|_| DropReason::BadDescriptor)
 }
 
@@ -384,7 +384,7 @@ mod tests {
                 vlan_tci: None,
             });
             if let Some(offload) = offload {
-                pool.memory().segments().set_offload(&mut frame, offload);
+                pool.memory().buffers().set_offload(&mut frame, offload);
             }
             transmitter.queue(&mut pool, &mut vec![frame], &mut errors);
         }

@@ -290,7 +290,7 @@ mod tests {
         let segments: Vec<_> = segments.collect();
         segments
             .into_iter()
-            .for_each(|segment| assembly.push(pool.memory().segments(), segment).unwrap());
+            .for_each(|segment| assembly.push(pool.memory().buffers(), segment).unwrap());
         let mut frame = assembly.finish();
         change(pool.memory_mut(), &mut frame);
         let mut after = vec![0; frame.len()];

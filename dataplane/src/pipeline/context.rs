@@ -313,7 +313,7 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
             return Some(copy);
         }
         let mut copy = self.copy_rest(frame, copy)?;
-        let segments = self.pool.memory().segments();
+        let segments = self.pool.memory().buffers();
         let mut offload = segments.offload(frame);
         if let ChecksumState::Partial { start, .. } = &mut offload.checksum {
             // It counts from the start of the chunk.
@@ -329,12 +329,12 @@ impl<'t, M: FrameMemory> BurstContext<'t, '_, M> {
         let mut segments = [frame.first(); MAX_SEGMENTS];
         let rest = segments
             .iter_mut()
-            .zip(self.pool.memory().segments().rest(frame));
+            .zip(self.pool.memory().buffers().rest(frame));
         let count = rest.map(|(to, from)| *to = from).count();
         for segment in segments.into_iter().take(count) {
             let appended = self
                 .copy_segment(frame, segment, Some(0))
-                .map(|segment| copy.push(self.pool.memory().segments(), segment));
+                .map(|segment| copy.push(self.pool.memory().buffers(), segment));
             if appended != Some(Ok(())) {
                 appended
                     .and_then(Result::err)

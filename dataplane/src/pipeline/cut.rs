@@ -96,7 +96,7 @@ fn cut_copies<'t, 'p, M: FrameMemory>(
 /// it, and no other frame has the chunk.
 fn is_laid_out<M: FrameMemory>(memory: &M, frame: &Frame, segments: &Segmenter) -> bool {
     let (headers, count) = (segments.header_len(), segments.count());
-    let table = memory.segments();
+    let table = memory.buffers();
     let is_first = frame.first().len() == headers + segments.payload(0).len();
     let mut seen = 1;
     let has_room = |segment: Segment| usize::from(segment.start()) >= headers + MAX_HEADER;
@@ -121,7 +121,7 @@ fn cut_in_place<'t, 'p, M: FrameMemory>(
     let mut rest = Some(frame);
     let mut index = 0;
     while let Some(whole) = rest.take() {
-        let (mut frame, next) = ctx.pool.memory().segments().split_first(whole);
+        let (mut frame, next) = ctx.pool.memory().buffers().split_first(whole);
         if index > 0 {
             let has_room = frame.prepend(headers as u16);
             debug_assert!(has_room.is_ok(), "it was checked");
@@ -156,7 +156,7 @@ impl<'f> Source<'f> {
     /// Begins after `headers` bytes, which are in the first segment.
     fn new<M: FrameMemory>(memory: &M, frame: &'f Frame, headers: usize) -> Self {
         let mut pieces = [frame.first(); MAX_SEGMENTS];
-        for (to, from) in pieces[1..].iter_mut().zip(memory.segments().rest(frame)) {
+        for (to, from) in pieces[1..].iter_mut().zip(memory.buffers().rest(frame)) {
             *to = from;
         }
         Self {
@@ -224,7 +224,7 @@ impl<'f> Source<'f> {
                 let fits = next.set_extent(0, len, chunk_size).is_ok();
                 debug_assert!(fits, "at most a chunk");
                 self.copy(pool.memory_mut(), &mut next, 0, (sum, is_odd));
-                whole.push(pool.memory().segments(), next)
+                whole.push(pool.memory().buffers(), next)
             });
             if next != Some(Ok(())) {
                 let rejected = next.and_then(Result::err);

@@ -174,7 +174,7 @@ impl PendingFlood {
         }
         let payload = SharedPayload::new(&self.frame.frame, MAX_HEADER)?;
         let references = *self.references.get_or_insert_with(|| {
-            let table = ctx.pool.memory().segments();
+            let table = ctx.pool.memory().buffers();
             table.share(self.frame.frame.chunk(), left as u32);
             table
                 .rest(&self.frame.frame)
@@ -302,7 +302,7 @@ impl Copies<'_> {
             return 0;
         }
         let shared = self.payload.map_or(0, |payload| {
-            payload.link_to(ctx.pool.memory().segments(), chunk.chunk());
+            payload.link_to(ctx.pool.memory().buffers(), chunk.chunk());
             payload.len()
         });
         let place = ((header + copied) as u16, stride as u16);

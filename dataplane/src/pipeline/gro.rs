@@ -102,7 +102,7 @@ impl Gro {
         self.trains.push(OpenTrain {
             port,
             train: Train::new(segment),
-            frame: ChainBuilder::of(pool.memory().segments(), frame),
+            frame: ChainBuilder::of(pool.memory().buffers(), frame),
         });
     }
 
@@ -148,7 +148,7 @@ impl Gro {
         if frame.trim_front(segment.headers()).is_err() {
             return Err(frame);
         }
-        match joined.push(memory.segments(), frame) {
+        match joined.push(memory.buffers(), frame) {
             Ok(()) => {
                 *train = longer;
                 Ok(is_last)
@@ -168,7 +168,7 @@ impl Gro {
         let start = frame.start();
         let head = pool.memory_mut().bytes_mut(&mut frame);
         if let Some(offload) = train.finish(head, start) {
-            pool.memory().segments().set_offload(&mut frame, offload);
+            pool.memory().buffers().set_offload(&mut frame, offload);
         }
         self.ready.push_back((port, frame));
     }

@@ -84,7 +84,7 @@ pub(super) fn segmenter<M: FrameMemory>(
     memory: &M,
     frame: &Frame,
 ) -> Result<Option<Segmenter>, Unsegmentable> {
-    let offload = memory.segments().offload(frame);
+    let offload = memory.buffers().offload(frame);
     let Some(segmentation) = offload.segmentation else {
         return Ok(None);
     };
@@ -113,7 +113,7 @@ pub(super) fn segmenter<M: FrameMemory>(
 /// of the frame's first segment.
 pub(super) fn receive<M: FrameMemory>(memory: &mut M, frame: &mut Frame) -> Result<(), DropReason> {
     let outside = |_| DropReason::BadDescriptor;
-    let offload = memory.segments().offload(frame);
+    let offload = memory.buffers().offload(frame);
     if let Some(tci) = offload.vlan_tci {
         if frame.first().len() < ethernet::LEN {
             return Err(DropReason::Runt);
@@ -123,7 +123,7 @@ pub(super) fn receive<M: FrameMemory>(memory: &mut M, frame: &mut Frame) -> Resu
     }
     if offload.segmentation.is_some() {
         let vlan_tci = None;
-        memory.segments().set_offload(
+        memory.buffers().set_offload(
             frame,
             Offload {
                 vlan_tci,
@@ -135,7 +135,7 @@ pub(super) fn receive<M: FrameMemory>(memory: &mut M, frame: &mut Frame) -> Resu
     if let ChecksumState::Partial { start, offset } = offload.checksum {
         complete(memory, frame, start, offset).map_err(outside)?;
     }
-    memory.segments().set_offload(frame, Offload::default());
+    memory.buffers().set_offload(frame, Offload::default());
     Ok(())
 }
 
@@ -212,8 +212,8 @@ pub(super) fn infer<M: FrameMemory>(memory: &mut M, frame: &mut Frame, port: &Po
         },
         vlan_tci: None,
     };
-    memory.segments().set_offload(frame, offload);
+    memory.buffers().set_offload(frame, offload);
     if segmenter(memory, frame).is_err() {
-        memory.segments().set_offload(frame, Offload::default());
+        memory.buffers().set_offload(frame, Offload::default());
     }
 }

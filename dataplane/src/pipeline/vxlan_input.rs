@@ -240,7 +240,7 @@ fn decapsulate_offload<'t, M: FrameMemory>(
         segmentation,
         checksum,
         ..
-    } = memory.segments().offload(frame);
+    } = memory.buffers().offload(frame);
     let inner_start = decap::inner_start(memory.bytes(frame)).ok_or(DropReason::OuterTruncated)?;
     // The partial checksum is that of the inner packet.
     let is_inner = matches!(checksum, ChecksumState::Partial { start, .. }
@@ -250,7 +250,7 @@ fn decapsulate_offload<'t, M: FrameMemory>(
             superframe::receive(ctx.pool.memory_mut(), frame)?;
             return decapsulate_any(ctx, frame, scope);
         }
-        memory.segments().set_offload(frame, Offload::default());
+        memory.buffers().set_offload(frame, Offload::default());
     } else if !is_inner {
         return Err(DropReason::Unsegmentable);
     }

@@ -52,7 +52,7 @@ impl FrameMemory for HeapMemory {
     }
 
     #[inline]
-    fn segments(&self) -> &BufferTable {
+    fn buffers(&self) -> &BufferTable {
         &self.chains
     }
 
@@ -214,7 +214,7 @@ impl MemoryPort {
         let mut builder = ChainBuilder::new(fill(pool, first)?);
         for part in rest.chunks(capacity) {
             let appended =
-                fill(pool, part).map(|segment| builder.push(pool.memory().segments(), segment));
+                fill(pool, part).map(|segment| builder.push(pool.memory().buffers(), segment));
             if appended != Some(Ok(())) {
                 appended
                     .and_then(Result::err)
@@ -278,7 +278,7 @@ impl<M: FrameMemory> Port<M> for MemoryPort {
                 continue;
             };
             let offload = shifted(offload, |start| start + HEADROOM);
-            pool.memory().segments().set_offload(&mut frame, offload);
+            pool.memory().buffers().set_offload(&mut frame, offload);
             burst.push(frame);
         }
         burst.len() - before
@@ -294,7 +294,7 @@ impl<M: FrameMemory> Port<M> for MemoryPort {
         for frame in frames.drain(..accepted) {
             let mut bytes = vec![0; frame.len()];
             pool.memory().read(&frame, &mut bytes);
-            let offload = pool.memory().segments().offload(&frame);
+            let offload = pool.memory().buffers().offload(&frame);
             let offload = shifted(offload, |start| start.wrapping_sub(frame.start()));
             self.sent.push((bytes, offload));
             pool.free(frame);

@@ -296,7 +296,7 @@ impl End {
                 .copy_from_slice(bytes);
             match &mut whole {
                 None => whole = Some(ChainBuilder::new(chunk)),
-                Some(whole) => whole.push(self.pool.memory().segments(), chunk).unwrap(),
+                Some(whole) => whole.push(self.pool.memory().buffers(), chunk).unwrap(),
             }
         }
         whole.map(ChainBuilder::finish)

@@ -30,7 +30,7 @@ type Left = Vec<(Vec<u8>, Offload)>;
 fn look(pool: &Pool<UmemMemory>, frame: &Frame) -> (Vec<u8>, Offload) {
     let mut bytes = vec![0; frame.len()];
     pool.memory().read(frame, &mut bytes);
-    let mut offload = pool.memory().segments().offload(frame);
+    let mut offload = pool.memory().buffers().offload(frame);
     match &mut offload.checksum {
         ChecksumState::Partial { start, .. } => *start -= frame.start(),
         // Linux says so of each segment whose checksum it has verified.

@@ -85,7 +85,7 @@ fn pool_of(umem: &Umem) -> Pool<UmemMemory> {
 }
 
 fn offload(pool: &Pool<UmemMemory>, frame: &Frame) -> Offload {
-    pool.memory().segments().offload(frame)
+    pool.memory().buffers().offload(frame)
 }
 
 /// One worker that sends on each port what it receives on the other.

@@ -137,7 +137,7 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
         while let Some((_, frame)) = gro.next_ready() {
             let mut bytes = vec![0; frame.len()];
             pool.memory().read(&frame, &mut bytes);
-            let mut offload = pool.memory().segments().offload(&frame);
+            let mut offload = pool.memory().buffers().offload(&frame);
             if let ChecksumState::Partial { start, .. } = &mut offload.checksum {
                 *start -= frame.start();
             }

@@ -45,7 +45,7 @@ fn take(gro: &mut Gro, pool: &mut Pool<HeapMemory>, left: &mut Vec<(PortId, Left
     while let Some((port, frame)) = gro.next_ready() {
         let mut bytes = vec![0; frame.len()];
         pool.memory().read(&frame, &mut bytes);
-        let mut offload = pool.memory().segments().offload(&frame);
+        let mut offload = pool.memory().buffers().offload(&frame);
         if let ChecksumState::Partial { start, .. } = &mut offload.checksum {
             *start -= frame.start();
         }
